@@ -50,4 +50,7 @@ void train_start_free(TrainStart *start);
 /* Prints what the user may not expect of this run. */
 void train_start_notes(const TrainSettings *settings, const TrainModel *model, FILE *out);
 
+/* The same where matmuls in bf16 are slower than in f32; both in operations per second. */
+void train_start_speed(double bf16, double f32, FILE *out);
+
 #endif

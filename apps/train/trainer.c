@@ -274,6 +274,7 @@ static void tell_start(Trainer *t, const char *resumed_from) {
                 t->schedule.warmup);
     fputc('\n', stderr);
     train_start_notes(s, &t->model, stderr);
+    if (t->peak_f32 > 0) train_start_speed(t->peak, t->peak_f32, stderr);
     if (resumed_from) trainer_say(t, "resumes from %s", resumed_from);
 }
 
@@ -703,8 +704,16 @@ static int open_rest(Trainer *t, Error *err) {
     TRY(prepare(t, folder, folder, err));
     TRY(trainer_schedule(&t->schedule, s, &t->data, &t->loader_config.batches, err));
     const Model *m = &t->model.model;
-    TRY(matmul_peak(t->device, t->data.scenes ? m->vision.compute : m->language.compute, &t->peak,
-                    err));
+    const Dtype compute = t->data.scenes ? m->vision.compute : m->language.compute;
+    TRY(matmul_peak(t->device, compute, &t->peak, err));
+    /* Not every processor that has instructions for bf16 gains by them. Between two looks at bf16,
+     * since other programs may have been busy during one. */
+    if (compute == DTYPE_BF16 && device_kind(t->device) == DEVICE_CPU && ranks_is_first(t->ranks)) {
+        double again;
+        TRY(matmul_peak(t->device, DTYPE_F32, &t->peak_f32, err));
+        TRY(matmul_peak(t->device, compute, &again, err));
+        t->peak = fmax(t->peak, again);
+    }
     tell_start(t, folder);
     return ranks_is_first(t->ranks) ? open_reports(t, folder, err) : 0;
 }

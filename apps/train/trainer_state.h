@@ -32,6 +32,7 @@ typedef struct Trainer {
     Skipped reported;     /* their kinds already reported */
     TrainStart start;     /* a model that got a mask token */
     double peak;          /* operations per second; 0: unknown */
+    double peak_f32;      /* the same in f32, where bf16 is computed in on a CPU; 0: unknown */
     double started;       /* clock at the start of this part of the run, minus earlier parts */
     int skipped_in_a_row; /* consecutive updates with a non-finite norm; steps without any target
                              neither lengthen nor end a streak */
