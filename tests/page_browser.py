@@ -39,6 +39,7 @@ return arguments[0].map((step) => {
 });"""
 GO = """const s = document.getElementById("step");
 s.value = arguments[0]; s.dispatchEvent(new Event("input"));"""
+DOT = SPACE + "\u00b7"  # what an end of text is shown as
 ENDS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|im_end|>")
 
 
@@ -77,7 +78,7 @@ def folded(steps):
             s = end
     for cell in (cell for row in out for cell in row):
         if not cell["masked"] and cell["piece"] in ENDS:
-            cell["piece"] = SPACE + "\u00b7"
+            cell["piece"] = DOT
     return [{**step, "cells": row} for step, row in zip(steps, out, strict=True)]
 
 
@@ -136,7 +137,8 @@ class Told:
             if r["id"] != cell["proposal"]:
                 pairs.append((r["id"], r["piece"], r["score"]))
         pairs.sort(key=lambda p: -p[2])
-        return [shown(p[1]) for p in pairs][:8]
+        written = None if cell["masked"] else cell["id"]  # has the text that it is shown with
+        return [shown(cell["piece"] if p[0] == written else p[1]) for p in pairs][:8]
 
 
 def told(trace, index):
@@ -376,11 +378,10 @@ class Tests:
             [...card.querySelectorAll(".name")].map((n) => n.textContent)];""")
 
     def least(self, h):
-        """The place of the word that is the least sure in the end."""
-        return min(
-            (i for i in range(h.length) if h.at(h.last, i)),
-            key=lambda i: h.at(h.last, i)["score"],
-        )
+        """The place of the word that is the least sure in the end; of a dot if there are no words."""
+        there = [i for i in range(h.length) if h.at(h.last, i)]
+        words = [i for i in there if h.at(h.last, i)["piece"] != DOT]
+        return min(words or there, key=lambda i: h.at(h.last, i)["score"])
 
     def test_opening(self):
         for name in ("live", "beam", "far"):

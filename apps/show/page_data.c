@@ -52,13 +52,21 @@ static bool cell_same(const TraceEntry *e, const TraceEntry *before) {
     return true;
 }
 
+/* A proposed token's text: what is written has the text that it is shown with. */
+static json_t *proposed_index(const Pieces *pieces, const TraceEntry *e, int32_t id,
+                              const char *piece) {
+    return piece_index(pieces, !e->masked && id == e->id ? e->piece : piece);
+}
+
 static json_t *likely_json(const TraceEntry *e, const Pieces *pieces) {
     json_t *list = json_array();
-    int bad = json_array_append_new(list, piece_index(pieces, e->proposal_piece)) ||
-              json_array_append_new(list, score_number(e->proposal_score));
+    int bad =
+        json_array_append_new(list, proposed_index(pieces, e, e->proposal, e->proposal_piece)) ||
+        json_array_append_new(list, score_number(e->proposal_score));
     for (int i = 0; !bad && i < e->alternative_count; i++)
         if (e->alternatives[i].id != e->proposal)
-            bad = json_array_append_new(list, piece_index(pieces, e->alternatives[i].piece)) ||
+            bad = json_array_append_new(list, proposed_index(pieces, e, e->alternatives[i].id,
+                                                             e->alternatives[i].piece)) ||
                   json_array_append_new(list, score_number(e->alternatives[i].score));
     if (!bad) return list;
     json_decref(list);

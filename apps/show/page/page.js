@@ -184,11 +184,13 @@ function choose(i) {
   showPosition();
 }
 
-// The position of the final token with the lowest probability; null if there is none.
+// The position of the final token with the lowest probability, of the dots only if there is nothing else; null if
+// there is none.
 function leastSure(h) {
   const cells = h.states[h.last];
-  return cells.reduce((least, c, i) =>
-    c.piece !== MASK && !c.given && (least === null || c.p < cells[least].p) ? i : least, null);
+  const least = (fits) => cells.reduce((found, c, i) =>
+    c.piece !== MASK && !c.given && fits(c) && (found === null || c.p < cells[found].p) ? i : found, null);
+  return least((c) => visible(c.piece).trim() !== "·") ?? least(() => true);
 }
 
 // Shows one position: its card, its attention over the image, its row of the grid.
