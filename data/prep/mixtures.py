@@ -3,7 +3,8 @@
 
 usage: data/prep/mixtures.py FOLDER
   FOLDER  has text/ (text.py), catalogues/ (catalogues.py), world/ (world.py) and, where they exist,
-          more/ (world.py with --start: scenes for the joint mixture that no earlier stage saw), unnamed/
+          more/ (world.py with --start: scenes for the joint mixture that no earlier stage saw; without it those of
+          world/ are asked about more often), unnamed/
           (the same with --nameless: things without a name), photos/ (photos.py) and classes/
           (class_features.py, feature_cache.py); gets
           texts/   text pairs in the model's own prompts, with ratio.json
@@ -44,8 +45,8 @@ LENGTHS = {"captions-1": 4, "captions-2": 4, "captions-many": 25, "unnamed-many"
 HARD_SHARES = {"hard": 3, "late": 5}
 FEWER = {"scenes-1": 1, "scenes-2": 1}  # units in these two
 # Units of files in the last alone.
-LATE = {"late-many": 50, "verified-many": 60, "unnamed-many": 5, "classes-named": 60, "photos-named": 8,
-        "captions-1": 8, "captions-2": 8, "captions-many": 40}
+LATE = {"late-many": 50, "verified-many": 60, "unnamed-many": 10, "classes": 30, "classes-named": 60, "photos": 8,
+        "photos-named": 8, "captions-1": 8, "captions-2": 8, "captions-many": 40}
 
 # Answers of yes-or-no questions and of places, which the joint mixture teaches soon, and what a question is
 # about that stays hard; of the others of these answers so many are kept.
@@ -172,6 +173,8 @@ def joint_make(folder, mixture, text_share):
             images = name.partition("-")[0]
             source = os.path.join(folder, SOURCES[name])
             if not os.path.exists(source) or not os.path.exists(f"{folder}/{images}/images"):
+                if images == "more":  # all scenes are in world/
+                    ratio[name.replace("more", "scenes") + ".json"] += share
                 continue  # of the classes: they are not in the feature cache yet
             link(f"{folder}/{images}/images", f"{out}/images/{images}")
             conversations_make(source, f"{out}/{name}.json", images + "/")
@@ -260,7 +263,8 @@ def lengths_make(folder):
 def late_add(folder, ratio, rng):
     """Files of questions that are learned last, of things without a name, and of names alone."""
     joint, late = os.path.join(folder, "joint"), os.path.join(folder, "late")
-    records = records_read(f"{joint}/scenes-many.json") + records_read(f"{joint}/more-many.json")
+    records = [record for name in ("scenes-many", "more-many") if os.path.exists(f"{joint}/{name}.json")
+               for record in records_read(f"{joint}/{name}.json")]
     records_write(f"{late}/late-many.json", list(thinned(records, late_kept, rng)))
     records_write(f"{late}/verified-many.json", list(thinned(records, verified_kept, rng)))
     unnamed_make(folder, "late")

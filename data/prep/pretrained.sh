@@ -71,11 +71,12 @@ stage() { # RUN STAGE MODEL [option ...]
             --dropout 0 "$@" >"$run.log" 2>&1
     fi || { tail -n 3 "$run.log" >&2; exit 1; }
 }
+pictures=joint/images
 images() { # the same, with images through the frozen tower
     run=$1 name=$2 model=$3
     shift 3
     stage "$run" "$name" "$model" --vision pretrained/efficientnet-lite0 --pad off \
-        --images joint/images --feature-cache features.cache "$@"
+        --images "$pictures" --feature-cache features.cache "$@"
 }
 
 # The language model, on text alone.
@@ -133,8 +134,30 @@ images late tune padded/model --context off --data late --valid world/scenes-val
     --valid-limit 200 --group off --optimizer muon --lr 5e-4 --projector-lr 1e-4 --schedule linear \
     --warmup-steps 5 --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 --seed 21 \
     --steps "${STEPS_LATE:-2533}" --save-every 50 --valid-every 250 --keep 2
+# The same with scenes and features of classes that it has not seen, and then half of the way back: between the two
+# models the loss is lower than at either.
+if [ ! -e again/late/ratio.json ]; then
+    "$python" "$prep/world.py" again/world --start 100000 --one 1500 --two 3000 --many 36000 --test 0 --unknown 0
+    "$python" "$prep/world.py" again/unnamed --start 200000 --one 0 --two 0 --many 6000 --valid 0 --test 0 \
+        --unknown 0 --nameless 0.6
+    for part in text catalogues photos; do [ ! -e "$part" ] || ln -sfn "../$part" "again/$part"; done
+    if [ -e classes/cached ]; then
+        "$python" "$prep/class_features.py" again/classes --model pretrained/efficientnet-lite0 \
+            --images photos/images --seed 2 --number 12
+        "$python" "$prep/feature_cache.py" features.cache again/classes again/classes \
+            --path again/joint/images/classes
+    fi
+    "$python" "$prep/mixtures.py" again
+fi
+pictures=again/joint/images
+images fresh tune late/model --context off --data again/late --valid world/scenes-valid.json \
+    --valid-limit 200 --group off --optimizer muon --lr 3e-4 --projector-lr 1e-4 --schedule linear \
+    --warmup-steps 10 --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 --seed 41 \
+    --steps "${STEPS_FRESH:-380}" --save-every 50 --valid-every 250 --keep 2
+pictures=joint/images
+[ -e averaged/easyfirst.json ] || "$python" "$prep/average.py" late/model fresh/model averaged
 # How long answers are.
-images long length late/model --context off --data lengths --valid world/scenes-valid.json \
+images long length averaged --context off --data lengths --valid world/scenes-valid.json \
     --group off --lr 1e-3 --schedule linear --max-tokens 400 --batch-sequences 192 \
     --steps "${STEPS_LENGTH:-800}" --warmup-steps 20 --save-every 100 --valid-every 150
 # How sure answers are, from scenes that are neither trained on nor tested; then 8-bit weights.
