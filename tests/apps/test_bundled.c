@@ -14,7 +14,8 @@ static const struct {
     const char *image, *question, *answer;
 } questions[] = {
     {"cat.jpg", "What animal is this?", "cat"},
-    {"cat.jpg", "What does the image show?", "not sure; perhaps: There is a cat."},
+    {"cat.jpg", "Is there a cat?", "Yes, there is a cat."},
+    {"cat.jpg", "What does the image show?", "not sure; perhaps: cat"},
     {"tractor.jpg", "Where is the tractor?", "at the bottom right"},
     {"tractor.jpg", "What is on the left?", "octopus"},
     {"tractor.jpg", "Is there a house?", "no"},
