@@ -102,7 +102,9 @@ static void same_answers(void **state) {
     Run r;
     run_start(&r);
     setenv("EASYFIRST_MODEL", MODEL, 1);
-    compare(&r, (char *[]){"ask", "--dtype", "f32", IMAGE, "Is there a cat in the picture?",
+    /* Of questions whose dots are not almost equally sure: their order, and so the number of
+     * evaluations, is then a matter of rounding. */
+    compare(&r, (char *[]){"ask", "--dtype", "f32", IMAGE, "Where is the tractor?",
                            "Which thing is at the bottom of the picture?", NULL});
     compare(&r, (char *[]){"text", "translate", "--dtype", "f32", "--from", "German", "--to",
                            "English", "Werkzeug zum Bearbeiten von Bildern", NULL});
