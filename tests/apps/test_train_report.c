@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "apps/train/report.h"
+#include "apps/train/start.h"
 #include "tests/train_setup.h"
 
 typedef struct Place {
@@ -453,11 +454,36 @@ static void test_long(void **state) {
     temporary_remove(p.folder);
 }
 
+static void test_speed_note(void **state) {
+    (void)state;
+    static const struct {
+        double bf16, f32;
+        const char *words;
+    } cases[] = {
+        {1.5e11, 3.3e11, "f32 faster"}, {8e11, 4e11, NULL}, {4e11, 4.4e11, NULL}, {0, 0, NULL}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *text = NULL;
+        size_t size;
+        FILE *out = open_memstream(&text, &size);
+        assert_non_null(out);
+        train_start_speed(cases[i].bf16, cases[i].f32, out);
+        assert_int_equal(fclose(out), 0);
+        if (cases[i].words) {
+            assert_non_null(strstr(text, cases[i].words));
+            assert_non_null(strstr(text, "--dtype f32"));
+        } else {
+            assert_string_equal(text, "");
+        }
+        free(text);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_metrics),   cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_disk_full), cmocka_unit_test(test_line),
-        cmocka_unit_test(test_svg),       cmocka_unit_test(test_long),
+        cmocka_unit_test(test_metrics),    cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_disk_full),  cmocka_unit_test(test_line),
+        cmocka_unit_test(test_svg),        cmocka_unit_test(test_long),
+        cmocka_unit_test(test_speed_note),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

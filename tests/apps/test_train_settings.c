@@ -4,7 +4,6 @@
 
 #include "apps/cli/options.h"
 #include "apps/train/settings.h"
-#include "apps/train/start.h"
 #include "tests/train_setup.h"
 
 typedef struct Files {
@@ -782,30 +781,6 @@ static void test_derived_settings(void **state) {
     temporary_remove(f.folder);
 }
 
-static void test_speed_note(void **state) {
-    (void)state;
-    static const struct {
-        double bf16, f32;
-        const char *words;
-    } cases[] = {
-        {1.5e11, 3.3e11, "f32 faster"}, {8e11, 4e11, NULL}, {4e11, 4.4e11, NULL}, {0, 0, NULL}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char *text = NULL;
-        size_t size;
-        FILE *out = open_memstream(&text, &size);
-        assert_non_null(out);
-        train_start_speed(cases[i].bf16, cases[i].f32, out);
-        assert_int_equal(fclose(out), 0);
-        if (cases[i].words) {
-            assert_non_null(strstr(text, cases[i].words));
-            assert_non_null(strstr(text, "--dtype f32"));
-        } else {
-            assert_string_equal(text, "");
-        }
-        free(text);
-    }
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
@@ -819,7 +794,6 @@ int main(void) {
         cmocka_unit_test(test_context),
         cmocka_unit_test(test_check),
         cmocka_unit_test(test_derived_settings),
-        cmocka_unit_test(test_speed_note),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
